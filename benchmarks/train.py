@@ -146,7 +146,7 @@ def ceiling(options: argparse.Namespace, rows: list[Pair], mixed: bool) -> Measu
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(options.body)
-    settings = {"num_labels": 1, "attn_implementation": "sdpa", **_no_attention_dropout(options.body)}
+    settings = {"num_labels": 1, **_no_attention_dropout(options.body)}
     model = AutoModelForSequenceClassification.from_pretrained(options.body, **settings).train()
     many = pairs(50 * options.batch_size, seed=1)
     lengths = _lengths(many, options.body)

@@ -5,9 +5,11 @@ import shutil
 import time
 from multiprocessing import parent_process
 from threading import Thread
+from typing import TypeVar
 
 import torch.distributed as dist
 
+T = TypeVar("T")
 _STARTER = "MTLRANK_STARTER"  # holds the number of the process that starts others
 _GRACE = 20  # seconds
 SHARED_MEMORY = 1 << 28  # bytes that worker processes need to pass batches on
@@ -21,6 +23,15 @@ def world_size() -> int:
 def rank() -> int:
     """The number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def everywhere(found: list[T]) -> list[T]:
+    """What all processes have found, in their order. All of them must call this."""
+    if world_size() == 1:
+        return found
+    gathered: list[list[T]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(gathered, found)
+    return [each for part in gathered for each in part]
 
 
 def end_with_parent() -> None:

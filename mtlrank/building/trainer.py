@@ -1,5 +1,6 @@
 """Builds what trains a loop: Lightning's trainer, milestones and checkpoints."""
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins.environments import TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.tensorboard.summary import hparams
@@ -156,6 +158,14 @@ def check_trainer(config: Config) -> None:
         raise ConfigError(
             "trainer.precision is 16-mixed, which needs a GPU (without one, Lightning would compute in bf16): expected "
             "32-true or bf16-mixed."
+        )
+    if TorchElasticEnvironment.detect() and (started := int(os.environ["WORLD_SIZE"])) != (
+        planned := num_processes(config["trainer"])
+    ):
+        here, nodes = (os.environ.get(f"{of}_WORLD_SIZE", "1") for of in ("LOCAL", "GROUP"))
+        raise ConfigError(
+            f"torchrun has started {started} processes, but trainer.devices times trainer.num_nodes is {planned}: expected "
+            f"trainer.devices={here} trainer.num_nodes={nodes}."
         )
     if re.search("spawn|fork", str(config["trainer"]["strategy"])):
         raise ConfigError(

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mtlrank.errors import DivergedError
+from mtlrank.processes import everywhere, rank
 from mtlrank.progress import write_line
 from mtlrank.words import listed
 
@@ -25,9 +26,9 @@ class Learnt(NamedTuple):
 class FiniteSteps:
     """Skips a step if the norm of its gradients is NaN or infinite, and stops after more than `most` such steps.
 
-    The processes have averaged their gradients, so the norm is the same on all of them and they skip together without
-    communicating. On a GPU a fused optimizer skips the step itself (as it does for a gradient scaler), and the norm is
-    checked one step later, when it has arrived: no step waits for the device.
+    The processes have averaged their gradients, so the norm is the same on all of them and they skip together; they
+    communicate only to name the samples. On a GPU a fused optimizer skips the step itself (as it does for a gradient
+    scaler), and the norm is checked one step later, when it has arrived: no step waits for the device.
     """
 
     def __init__(self, most: int, name_of: Callable[[str, int], str]) -> None:
@@ -88,7 +89,7 @@ class FiniteSteps:
 
     def _report(self, learnt: Learnt) -> None:
         self.skipped += 1
-        wrong = [line for line in (self._bad_losses(*part) for part in learnt.losses) if line]
+        wrong = everywhere([line for line in (self._bad_losses(*part) for part in learnt.losses) if line])
         where = "; ".join(wrong) or f"the gradients of {', '.join(name for name, *_ in learnt.losses)}, not the losses"
         message = f"step {learnt.step} is not finite: {where}"
         if self.skipped > self.most:
@@ -99,7 +100,8 @@ class FiniteSteps:
                 f"{message}. This is bad step {self.skipped}, but training.max_bad_steps is {self.most}. Checkpoints are "
                 f"from before it. {way_out}"
             )
-        write_line(f"mtlrank: {message}; the step is skipped ({self.skipped} of {self.most})")
+        if rank() == 0:
+            write_line(f"mtlrank: {message}; the step is skipped ({self.skipped} of {self.most})")
 
     def _bad_losses(self, name: str, losses: Tensor, samples: Tensor) -> str:
         wrong = samples[~torch.isfinite(losses)].tolist()

@@ -249,10 +249,10 @@ class Milestones(pl.Callback):
     # -- judging -------------------------------------------------------------------------------------------------------
 
     def _is_validation_due(self, done: int, whole: int, accumulated: int) -> bool:
-        """Validations lie evenly in an epoch, at the ends of optimizer steps, the last one at its end."""
-        checks = min(self.plan.val_checks_per_epoch, whole)
-        ends = [whole * number // checks for number in range(1, checks + 1)]
-        return any(min(whole, -(-end // accumulated) * accumulated) == done for end in ends)
+        """Validations lie evenly among the optimizer steps of an epoch, the last one at its end."""
+        step, steps = -(-done // accumulated), -(-whole // accumulated)
+        checks = min(self.plan.val_checks_per_epoch, steps)
+        return step in [steps * number // checks for number in range(1, checks + 1)]
 
     def _validate(self, trainer: pl.Trainer, loop: MultiTaskLoop) -> None:
         loop.finite.require_some(self.position.step)

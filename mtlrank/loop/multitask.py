@@ -101,7 +101,7 @@ class MultiTaskLoop(pl.LightningModule):
         gradients = task_gradients(self.model, self.datasets, batch)
         if self._is_watched(batch_idx):
             self.training_log.write_gradients(gradients, self.examples, self.global_step)
-        total: Tensor = loss(gradients.losses, list(gradients.losses))
+        total: Tensor = loss(shares_of(gradients.losses, batch, world_size()), list(batch.step.totals))
         self._note(total, gradients.losses, batch)
         shares = {name: len(losses) / batch.step.totals[name] for name, losses in gradients.losses.items()}
         self._by_task = gradients.of_step(shares, self._by_task if batch.step.place else None)
@@ -236,8 +236,8 @@ class MultiTaskLoop(pl.LightningModule):
         self._learnt += [(name, loss, batch.tasks[name].sample_ids) for name, loss in losses.items()]
         self._drawn |= set(batch.step.totals)
         self.examples.update(batch.totals)
-        if batch.weight or self.loss.by_task:  # by task, a process without a batch adds 0 to the mean
-            self.training_log.add_loss(total)
+        weight = 1.0 if self.loss.by_task else batch.weight
+        self.training_log.add_loss(total, weight / (batch.step.batches * world_size()))
         for name, loss in losses.items() if batch.weight else ():
             self.training_log.add_task_loss(name, loss)
 

@@ -39,10 +39,11 @@ class TrainingLog:
         """Set the loggers, the device that computes, and the steps that were taken before."""
         self._loggers, self._device, self._written = loggers, device, step
 
-    def add_loss(self, total: Tensor) -> None:
-        """The combined loss of a batch."""
-        self._add("train/loss", total)
-        self._recent = _finite(total) + (1 - 1 / _RECENT) * self._recent
+    def add_loss(self, total: Tensor, share: float) -> None:
+        """The combined loss of a batch, which has this share in that of its step."""
+        part = _finite(total) * share
+        self._sums["train/loss"] = part + self._sums.get("train/loss", 0.0)
+        self._recent = part + (1 - 1 / _RECENT) * self._recent
 
     def add_task_loss(self, name: str, losses: Tensor) -> None:
         """The losses of a task's samples."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ class Classification(ItemTask):
 
     def parse_label(self, label: float | str) -> str:
         """The name of a class."""
-        if not str(label).strip() or (isinstance(label, float) and not math.isfinite(label)):
+        is_name = isinstance(label, str | Real | np.bool_) and str(label).strip()
+        if not is_name or (isinstance(label, float) and not math.isfinite(label)):
             raise DataError(f"label {label!r} is not a class name")
         if isinstance(label, float) and label.is_integer():
             return str(int(label))  # 1 becomes 1.0 where one of a column's numbers is missing

@@ -49,6 +49,26 @@ def test_half_precision_without_a_gpu_is_refused(config):
         check_trainer({**config, "trainer": {**config["trainer"], "strategy": "ddp_spawn"}})
 
 
+def test_another_number_of_processes_than_torchrun_has_started_is_refused(config, monkeypatch):
+    """Each would train by itself, in the same folder."""
+    started = {
+        "TORCHELASTIC_RUN_ID": "1",
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "4",
+        "LOCAL_WORLD_SIZE": "2",
+        "GROUP_WORLD_SIZE": "2",
+    }
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    on_cpu = {**config["trainer"], "accelerator": "cpu"}
+    with pytest.raises(
+        ConfigError, match=r"torchrun has .* 4 processes, .* is 1: .*trainer.devices=2 trainer.num_nodes=2"
+    ):
+        check_trainer({**config, "trainer": on_cpu})
+    check_trainer({**config, "trainer": {**on_cpu, "devices": 2, "num_nodes": 2}})
+
+
 def test_what_is_logged_is_on_the_disk_at_once(config, tmp_path):
     milestones = Milestones(Checkpoints(tmp_path), Monitored(("x/AP",), "AP"), StopSignals(), Plan(), {}, [])
     csv, _ = build_trainer(config, tmp_path, milestones).loggers

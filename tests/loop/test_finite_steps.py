@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mtlrank.errors import DivergedError
+from mtlrank.loop import finite_steps
 from mtlrank.loop.finite_steps import FiniteSteps, Learnt, gradient_norm
 
 GOOD = Learnt(1, [("a", torch.tensor([1.0, 2.0]), torch.tensor([5, 7]))])
@@ -36,6 +37,19 @@ def test_a_bad_step_changes_nothing_and_the_next_one_learns(capsys, fused, value
 
 
 NEVER = "The losses of 'b' were never finite: look for NaN in its head, its loss and its labels"
+
+
+def test_what_another_process_has_found_is_told_once(monkeypatch, capsys):
+    """Its losses are the reason, not the gradients that both have averaged."""
+    for process in (0, 1):
+        monkeypatch.setattr(finite_steps, "rank", lambda process=process: process)
+        monkeypatch.setattr(finite_steps, "everywhere", lambda found: [*found, "1 of 2 losses of 'c' (c 7)"])
+        weight = a_weight([float("nan"), 0.0])
+        weight.grad = torch.full((2,), float("nan"))
+        guard = FiniteSteps(1, lambda name, sample: f"{name} {sample}")
+        guard.check(gradient_norm([weight], None), torch.optim.SGD([weight], lr=1.0), GOOD)
+    told = [line for line in capsys.readouterr().err.splitlines() if "not finite" in line]
+    assert told == ["mtlrank: step 1 is not finite: 1 of 2 losses of 'c' (c 7); the step is skipped (1 of 1)"]
 
 
 def test_a_task_whose_losses_were_never_finite_is_told():

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mtlrank import train
 from mtlrank.errors import ConfigError
+from mtlrank.evaluation.curves import read_curves
 from mtlrank.loop.finite_steps import FiniteSteps
 from mtlrank.loop.gradients import TaskGradients
 from mtlrank.loop.multitask import MultiTaskLoop
@@ -79,12 +80,17 @@ def test_accumulated_batches_are_learnt_as_one_batch_of_all_their_samples(data_d
     more += ["model.heads.msm_ner.dropout=0.0"]
     if loss == "static_weights":
         more += ["loop.loss.weights={msm_ner: 3}"]
+    more += ["trainer.log_every_n_steps=1"]
     whole, parts = (
         trained(data_dir, tmp_path / size, *more, f"training.batch_size={size}", f"trainer.accumulate_grad_batches={k}")
         for size, k in (("30", 1), ("3", 10))
     )
     for name, weight in whole.items():
         torch.testing.assert_close(parts[name], weight, atol=1e-6, rtol=1e-4, msg=name)
+    curves, of_parts = (read_curves(tmp_path / size) for size in ("30", "3"))
+    for key in ("train/loss", "train/msm_ner/loss"):
+        assert len(curves[key]) > 1
+        assert of_parts[key] == [(step, pytest.approx(value, rel=1e-4)) for step, value in curves[key]]
 
 
 def test_layers_that_a_batch_does_not_reach_rest_as_in_the_common_pass(data_dir, tmp_path):

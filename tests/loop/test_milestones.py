@@ -50,6 +50,16 @@ def validations(said):
     return [int(step) for step in re.findall(r"^validation at step (\d+)", said, re.MULTILINE)]
 
 
+@pytest.mark.parametrize(("whole", "accumulated"), [(13, 1), (26, 2), (25, 2), (37, 3)])
+def test_validations_come_after_the_same_steps_whatever_is_accumulated(tmp_path, whole, accumulated):
+    """13 steps, and three validations."""
+    plan = Plan(val_checks_per_epoch=3)
+    milestones = Milestones(Checkpoints(tmp_path), Monitored(("x/AP",), "AP"), StopSignals(), plan, {}, [])
+    ends = [min(whole, step * accumulated) for step in range(1, 14)]
+    due = [step for step, end in enumerate(ends, 1) if milestones._is_validation_due(end, whole, accumulated)]
+    assert due == [4, 8, 13]
+
+
 def test_a_validation_on_few_queries_measures_what_judging_finds_of_these_queries(data_dir, tmp_path, datasets):
     few = ["training.max_val_queries=7", "training.eval_batch_size=8", "training.epochs=1", "tasks=[trec2019]"]
     prepared = {"trec2019": data_dir / "trec2019"}

@@ -61,7 +61,7 @@ def test_scores_have_a_row_an_item(task):
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-@pytest.mark.parametrize("label", [float("nan"), float("inf"), ""])
+@pytest.mark.parametrize("label", [float("nan"), float("inf"), "", " ", None, ["a"], {}], ids=str)
 def test_labels_that_are_none_are_refused(task, label):
     with pytest.raises(DataError, match="label"):
         task.parse_label(label)

@@ -62,6 +62,7 @@ class PreparedDataset(ABC):
         self.folder = Path()  # of the prepared form
         self.manifest: dict[str, Any] = {}
         self._splits: dict[str, PreparedSplit] = {}
+        self._seen: int | None = None  # a hash of the records that the last split of a shard was made of
 
     @abstractmethod
     def records(self, split: str) -> Iterable[Record]:
@@ -78,7 +79,18 @@ class PreparedDataset(ABC):
         whole = copy(self)
         whole.reading = Reading.silent()  # bad rows were reported the first time
         whole.shard = Shard()  # BM25 indexes all documents of the split
-        records = [good for record in whole.records(split) if (good := self._usable(record)) is not None]
+        records, seen = [], 0
+        for record in whole.records(split):
+            if self.shard.holds(record.query_id):
+                seen = _hash(seen, record)
+            if (good := self._usable(record)) is not None:
+                records.append(good)
+        if self._seen not in (None, seen):
+            raise DataError(
+                f"{name_of(self)}.records({split!r}) gives other records when it is called again, so labels and judgements "
+                "would differ: expected the same in the same order. Draw with a fixed seed, and make a new iterator in "
+                "each call."
+            )
         mine = [
             record
             for record in records
@@ -175,7 +187,7 @@ class PreparedDataset(ABC):
         self.shard, self.reading = shard, reading
 
     def _samples(self, split: str) -> Iterator[list[Record]]:
-        groups = set[int]()
+        groups, seen = set[int](), 0
         for sample in samples_of(records_of(self, split)):
             first = sample[0]
             if first.group in groups:
@@ -191,7 +203,10 @@ class PreparedDataset(ABC):
                     f"{name_of(self)} has no bm25_text."
                 )
             if self.shard.holds(first.query_id if first.query is not None else first.doc_id):
+                for record in sample:
+                    seen = _hash(seen, record)
                 yield sample
+        self._seen = seen
 
     def _describe_shard(self, writer: ShardWriter, splits: dict[str, Any]) -> dict[str, Any]:
         preprocessor = writer.preprocessor
@@ -267,6 +282,10 @@ class PreparedDataset(ABC):
     def has(self, split: str) -> bool:
         """Whether the prepared dataset has samples in `split`."""
         return bool(self._splits.get(split))
+
+
+def _hash(before: int, record: Record) -> int:
+    return hash((before, record.query_id, record.doc_id, record.query, record.text, str(record.label)))
 
 
 def check_one_score(name: str, task: Task) -> None:

@@ -24,7 +24,7 @@ class ByGradient(Combiner):
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
         """The mean of the tasks' means, for the log."""
-        return torch.stack([loss.mean() for loss in losses.values()]).mean()
+        return torch.stack([loss.mean() for loss in losses.values()]).sum() / len(drawn)
 
     @abstractmethod
     def combine(self, gradients: Tensor, losses: Tensor, names: Sequence[str]) -> Tensor:

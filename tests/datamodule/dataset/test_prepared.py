@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 from collections import Counter
+from itertools import count
 
 import numpy as np
 import pytest
@@ -313,6 +314,21 @@ def test_a_document_that_a_ranking_of_ones_own_has_twice_is_refused(tmp_path, gr
     dataset = Mine("mine", Relevance(["nDCG@10"], 1), Preprocessor(TINY))
     with pytest.raises(DataError, match="mine/val: document 'd1' of query 'q' comes 2 times"):
         dataset.prepare_shard(tmp_path / "1", Shard(), Reading())
+
+
+@pytest.mark.parametrize("grades", [count(), iter([0, 1] * 2)], ids=["other labels", "an iterator that ends"])
+def test_records_of_a_ranking_that_differ_from_call_to_call_are_refused(tmp_path, grades):
+    """Its labels would be those of one call, and its judgements those of another."""
+
+    class Mine(PreparedDataset):
+        def records(self, split):
+            for number, grade in zip(range(2), grades, strict=False):
+                yield Record("q", f"d{number}", "silent harbour", "the silent harbour", grade)
+
+    dataset = Mine("mine", Relevance(["nDCG@10"], 1), Preprocessor(TINY))
+    with pytest.raises(DataError, match=r"Mine\.records\('(val|test)'\) gives other records when it is called again"):
+        dataset.prepare_shard(tmp_path / "1", Shard(), Reading())
+    assert not (tmp_path / "1").exists()
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
