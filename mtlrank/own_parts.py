@@ -14,6 +14,7 @@ from mtlrank.batch import Record
 from mtlrank.errors import ConfigError
 
 T = TypeVar("T")
+_TORCHS = ("_parameters", "_modules", "_buffers")  # where a module keeps what it has registered
 _TEXTS = ("query_id", "doc_id", "query", "text")  # fields of a record
 
 
@@ -34,6 +35,19 @@ def instance_of(what: str, value: Any, base: type[T], sets: str = "") -> T:
         raise ConfigError(f"{what}: {name_of(value)}.__init__ does not call super().__init__.")
     check_class(what, type(value), base)
     return value
+
+
+def check_registered(what: str, module: nn.Module) -> None:
+    """Refuse weights in a list or a dict, where torch does not find them: they would be neither learnt nor saved."""
+    for part in module.modules():
+        for name, value in vars(part).items():
+            held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
+            if name not in _TORCHS and any(isinstance(each, nn.Module | nn.Parameter) for each in held):
+                raise ConfigError(
+                    f"{what}: {name_of(part)} keeps modules or weights in a {type(value).__name__}, {name!r}, where torch "
+                    "does not find them, so they would not learn: expected torch.nn.ModuleList, ModuleDict, ParameterList "
+                    "or the like."
+                )
 
 
 def check_class(what: str, kind: type, base: type) -> None:

@@ -208,6 +208,30 @@ def test_parts_of_a_head_are_what_they_should_be(parts, told):
         a_loop(RankNet(["AP"]), **parts)
 
 
+class Listed(Linear):
+    def project(self, in_dim, out_dim):
+        self.hidden = [nn.Linear(in_dim, in_dim)]
+        return super().project(in_dim, out_dim)
+
+
+class Weighed(ExampleMean):
+    def __init__(self, tasks):
+        super().__init__(tasks)
+        self.weights = {name: nn.Parameter(torch.ones(())) for name in tasks}
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"head": Listed}, rf"The head 'x': {HERE}\.Listed keeps modules or weights in a list, 'hidden', .*ModuleList"),
+        ({"loss": Weighed}, rf"loop\.loss: {HERE}\.Weighed keeps modules or weights in a dict, 'weights'"),
+    ],
+)
+def test_weights_that_torch_does_not_find_are_refused(parts, told):
+    with pytest.raises(ConfigError, match=told):
+        a_loop(RankNet(["AP"]), **parts)
+
+
 class Learns(ExampleMean):
     def __init__(self, tasks: dict[str, Learner]) -> None:
         super().__init__(tasks)

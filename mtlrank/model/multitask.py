@@ -10,6 +10,7 @@ from mtlrank.batch import TaskBatch
 from mtlrank.errors import ConfigError
 from mtlrank.model.body import MTLBody, Part
 from mtlrank.model.head import MTLHead
+from mtlrank.own_parts import check_registered
 
 
 class MultiTaskModel(nn.Module):
@@ -28,6 +29,8 @@ class MultiTaskModel(nn.Module):
         self.body = body
         self.shared = {name: head for name, head in heads.items() if isinstance(head, str)}  # name: the head's own name
         own = {name: head for name, head in heads.items() if not isinstance(head, str)}
+        for name, head in own.items():
+            check_registered(f"The head {name!r}", head)
         self.heads = nn.ModuleDict({name: own[self.shared.get(name, name)] for name in heads})
         for weight in self.idle(self.heads) if body.family else []:
             weight.requires_grad_(False)  # layers that no head reads: they would never get a gradient

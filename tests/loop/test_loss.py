@@ -221,17 +221,20 @@ def test_what_is_aggregated_opposes_no_task(aggregator, settings):
     assert (CONFLICT @ CONFLICT.sum(0)).min() < 0
 
 
-def test_mgda_is_the_shortest_combination_however_gradients_differ_in_length():
+@pytest.mark.parametrize("in_common", [0.0, -0.9], ids=["independent", "opposed"])
+def test_mgda_is_the_shortest_combination_however_gradients_differ_in_length(in_common):
     """As a least-squares fit of 0 by weights that are at least 0 and, as they are told a million times, sum to 1."""
     generator = torch.Generator().manual_seed(0)
     combiner = Aggregated(dict.fromkeys("abcd", Learner(2, False)), "MGDA")
     for _ in range(50):
-        gradients = torch.nn.functional.normalize(torch.randn(4, 50, generator=generator))
+        gradients = torch.randn(4, 50, generator=generator)
+        gradients = torch.nn.functional.normalize(gradients + in_common * gradients.mean(0))
         gradients *= torch.tensor([[1.0], [10.0], [100.0], [1000.0]])
         combined = combiner.combine(gradients, torch.ones(4), list("abcd"))
         rows, sums = gradients.double().numpy(), np.full((1, 4), 1e6)
         weights, _ = nnls(np.concatenate([rows.T, sums]), np.append(np.zeros(50), 1e6))
-        assert float(combined.norm()) == pytest.approx(float(np.linalg.norm(weights @ rows)), rel=0.03)
+        assert float(combined.norm()) == pytest.approx(float(np.linalg.norm(weights @ rows)), rel=1e-3)
+        assert float((gradients @ combined / combined.norm()).min()) > 0
 
 
 @pytest.mark.parametrize("length", [1.0, 1e-2, 1e-3, 1e-4])

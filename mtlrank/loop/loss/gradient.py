@@ -158,8 +158,10 @@ def _build(name: str, settings: dict[str, Any], num_tasks: int) -> Any:
     if name == "CAGrad":
         # With torchjd's 1e-4, a task whose gradient is much shorter than others stops all.
         settings.setdefault("norm_eps", 1e-12)
-    if name == "MGDA":  # with torchjd's 1e-3, it ends far from the shortest combination if lengths differ much
-        settings.setdefault("epsilon", 1e-6)
+    if name == "MGDA":
+        # With torchjd's 1e-3 and 100, it ends far from the shortest combination if lengths differ a hundredfold.
+        settings.setdefault("epsilon", 1e-12)
+        settings.setdefault("max_iters", 1000)
     try:
         aggregator = getattr(aggregation, name)(**settings)
         aggregator(torch.eye(num_tasks))  # now, as some find only here that a package is missing
