@@ -160,8 +160,9 @@ class Annealed(Mixture):
     """In proportion to size^alpha, where alpha goes from `start` to `end` in the course of training.
 
     From proportional to nearly uniform, as Stickland and Murray (2019) do from epoch to epoch (alpha = 1 - 0.8 (e - 1) /
-    (E - 1) in epoch e of E); here alpha moves within epochs too, ten times in each. The `course` is `linear`, `cosine` (slow at both ends), or a `table` of [progress, alpha] steps, where
-    progress is the part of `epochs` that is over, by default of the whole training.
+    (E - 1) in epoch e of E); here alpha moves within epochs too, ten times in each. The `course` is `linear`, `cosine`
+    (slow at both ends), or a `table` of [progress, alpha] steps, where progress is the part of `epochs` that is over, by
+    default of the whole training.
     """
 
     num_pieces = 10
