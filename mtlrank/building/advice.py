@@ -42,7 +42,7 @@ def _check_body(config: Config) -> None:
 
 
 def _check_lengths(body: MTLBody, datasets: Mapping[str, PreparedDataset]) -> None:
-    """Rotary positions have no end, but a body has learnt them up to one."""
+    """Rotary positions and distances have no end, but a body has learnt them up to one."""
     most = getattr(body.config, "max_position_embeddings", None)
     longest = max(dataset.preprocessor.lengths.max_length for dataset in datasets.values())
     if body.max_length is None and most and longest > most:
