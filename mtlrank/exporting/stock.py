@@ -12,6 +12,7 @@ units of the layer; for a head on classes, each logit through its own:
   e^2 s^2 / size of it, if most units are constant.
 """
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def with_template(preprocessor: LoadedPreprocessor) -> Any:
     """The tokenizer, which joins texts as the preprocessor does, whose template may not be the tokenizer's own."""
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer, template = preprocessor.tokenizer, preprocessor.template
+    tokenizer, template = deepcopy(preprocessor.tokenizer), preprocessor.template  # to be changed
     if template == preprocessor.tokenizers_template() and not preprocessor.before_texts:
         return tokenizer
     core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
