@@ -128,9 +128,9 @@ def body_of(options: argparse.Namespace) -> Iterator[str]:
     from mtlrank.backbone import load_tokenizer
 
     size = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1024, "num_attention_heads": 12}
-    disentangled = {"relative_attention": True, "position_biased_input": False, "pos_att_type": "p2c|c2p"}
-    of_v3 = {"position_buckets": 256, "share_att_key": True, "norm_rel_ebd": "layer_norm", **disentangled}
-    deberta = DebertaV2Config(vocab_size=30_522, **{**size, "intermediate_size": 1536, **of_v3})
+    of_v3 = {"relative_attention": True, "position_biased_input": False, "pos_att_type": "p2c|c2p"}
+    of_v3 |= {"position_buckets": 256, "share_att_key": True, "norm_rel_ebd": "layer_norm"}
+    deberta = DebertaV2Config(vocab_size=30_522, **{**size, "intermediate_size": 1536}, **of_v3)
     qwen3 = Qwen3Config(vocab_size=30_522, head_dim=32, num_key_value_heads=4, pad_token_id=0, **size)
     config = {"bert": BertConfig(), "deberta-v3": deberta, "qwen3": qwen3}[options.random]
     with tempfile.TemporaryDirectory() as folder:

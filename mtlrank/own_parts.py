@@ -1,4 +1,4 @@
-"""Checks of what a user's own classes return, so that errors name the class.
+"""Checks of what a user's own classes are and return, so that errors name the class.
 
 Only types and shapes are checked, no values, so that no step waits for the device.
 """
@@ -14,7 +14,6 @@ from mtlrank.batch import Record
 from mtlrank.errors import ConfigError
 
 T = TypeVar("T")
-_TORCHS = ("_parameters", "_modules", "_buffers")  # where a module keeps what it has registered
 _TEXTS = ("query_id", "doc_id", "query", "text")  # fields of a record
 
 
@@ -39,10 +38,11 @@ def instance_of(what: str, value: Any, base: type[T], sets: str = "") -> T:
 
 def check_registered(what: str, module: nn.Module) -> None:
     """Refuse weights in a list or a dict, where torch does not find them: they would be neither learnt nor saved."""
+    found = {id(each) for each in (*module.modules(), *module.parameters())}
     for part in module.modules():
         for name, value in vars(part).items():
             held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
-            if name not in _TORCHS and any(isinstance(each, nn.Module | nn.Parameter) for each in held):
+            if any(isinstance(each, nn.Module | nn.Parameter) and id(each) not in found for each in held):
                 raise ConfigError(
                     f"{what}: {name_of(part)} keeps modules or weights in a {type(value).__name__}, {name!r}, where torch "
                     "does not find them, so they would not learn: expected torch.nn.ModuleList, ModuleDict, ParameterList "

@@ -25,13 +25,13 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def everywhere(found: list[T]) -> list[T]:
-    """What all processes have found, in their order. All of them must call this."""
+def of_all_processes(value: T) -> list[T]:
+    """Each process's value, in their order. All of them must call this."""
     if world_size() == 1:
-        return found
-    gathered: list[list[T]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(gathered, found)
-    return [each for part in gathered for each in part]
+        return [value]
+    gathered = [value] * world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
 
 
 def end_with_parent() -> None:

@@ -12,7 +12,6 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     CamembertConfig,
-    DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
     ModernBertConfig,
@@ -25,24 +24,17 @@ from transformers import (
 from mtlrank import embedded, export, rank
 from mtlrank.storage import write_json
 from tests import decoders
+from tests.deberta import deberta
 from tests.saved_models import composed, save_labelled, settings
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
-DISENTANGLED = {  # as in DeBERTa-v3
-    "relative_attention": True,
-    "position_biased_input": False,
-    "pos_att_type": "p2c|c2p",
-    "position_buckets": 32,
-    "share_att_key": True,
-    "norm_rel_ebd": "layer_norm",
-}
 CONFIGS = {
     "bert": (BertConfig, SIZE),
     "electra": (ElectraConfig, {**SIZE, "embedding_size": 16}),
     "roberta": (RobertaConfig, {**SIZE, "max_position_embeddings": 200, "type_vocab_size": 1}),
     "xlm-roberta": (XLMRobertaConfig, {**SIZE, "max_position_embeddings": 200, "type_vocab_size": 1}),
     "camembert": (CamembertConfig, {**SIZE, "max_position_embeddings": 200, "type_vocab_size": 1}),
-    "deberta-v2": (DebertaV2Config, {**SIZE, **DISENTANGLED}),
+    "deberta-v2": (deberta, {**SIZE, "position_buckets": 32, "max_position_embeddings": 512}),
     "distilbert": (DistilBertConfig, {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64}),
     "modernbert": (ModernBertConfig, {**SIZE, "local_attention": 8, "global_attn_every_n_layers": 2}),
     "mpnet": (MPNetConfig, SIZE),

@@ -214,6 +214,15 @@ class Listed(Linear):
         return super().project(in_dim, out_dim)
 
 
+class Found(Linear):
+    """What torch finds may lie in a list too: that of a GRU, and a second one of the head's own."""
+
+    def project(self, in_dim, out_dim):
+        self.gru = nn.GRU(in_dim, in_dim)
+        self.both = [self.gru, nn.Identity]
+        return super().project(in_dim, out_dim)
+
+
 class Weighed(ExampleMean):
     def __init__(self, tasks):
         super().__init__(tasks)
@@ -228,6 +237,7 @@ class Weighed(ExampleMean):
     ],
 )
 def test_weights_that_torch_does_not_find_are_refused(parts, told):
+    a_loop(RankNet(["AP"]), head=Found)
     with pytest.raises(ConfigError, match=told):
         a_loop(RankNet(["AP"]), **parts)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from mtlrank.errors import ConfigError
 
@@ -21,6 +22,19 @@ def num_processes(trainer: Mapping[str, Any]) -> int:
     if not is_on_gpus(trainer) and int(count) > max(os.cpu_count() or 1, 8):
         raise ConfigError(f"trainer.devices is {count}, but this machine has no GPU and {os.cpu_count()} processors.")
     return int(count) * int(trainer["num_nodes"])
+
+
+def check_started(trainer: Mapping[str, Any]) -> None:
+    """Refuse another number of processes than torchrun has started: each would train by itself, in the same folder."""
+    if not dist.is_torchelastic_launched():
+        return
+    started, planned = int(os.environ["WORLD_SIZE"]), num_processes(trainer)
+    if started != planned:
+        here, nodes = (os.environ.get(f"{of}_WORLD_SIZE", "1") for of in ("LOCAL", "GROUP"))
+        raise ConfigError(
+            f"torchrun has started {started} processes, but trainer.devices times trainer.num_nodes is {planned}: expected "
+            f"trainer.devices={here} trainer.num_nodes={nodes}."
+        )
 
 
 def own_device(trainer: Mapping[str, Any]) -> torch.device:

@@ -1,6 +1,5 @@
 """Builds what trains a loop: Lightning's trainer, milestones and checkpoints."""
 
-import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,12 +9,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from pytorch_lightning.plugins.environments import TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.tensorboard.summary import hparams
 
-from mtlrank.building.devices import is_on_gpus, num_processes
+from mtlrank.building.devices import check_started, is_on_gpus, num_processes
 from mtlrank.building.own_classes import code_of
 from mtlrank.composing.objects import build_object, locate
 from mtlrank.composing.selection import monitors, require_monitors
@@ -159,14 +157,7 @@ def check_trainer(config: Config) -> None:
             "trainer.precision is 16-mixed, which needs a GPU (without one, Lightning would compute in bf16): expected "
             "32-true or bf16-mixed."
         )
-    if TorchElasticEnvironment.detect() and (started := int(os.environ["WORLD_SIZE"])) != (
-        planned := num_processes(config["trainer"])
-    ):
-        here, nodes = (os.environ.get(f"{of}_WORLD_SIZE", "1") for of in ("LOCAL", "GROUP"))
-        raise ConfigError(
-            f"torchrun has started {started} processes, but trainer.devices times trainer.num_nodes is {planned}: expected "
-            f"trainer.devices={here} trainer.num_nodes={nodes}."
-        )
+    check_started(config["trainer"])
     if re.search("spawn|fork", str(config["trainer"]["strategy"])):
         raise ConfigError(
             f"trainer.strategy is {config['trainer']['strategy']}, which copies this process into the others: expected "

@@ -67,7 +67,7 @@ def stock_model(head: TrainedHead) -> Any:
     if after and plain.hidden is None and len(plain.bias) > (most := body.out_dim // _UNITS[after[0]]):
         raise ConfigError(
             f"Head {head.name!r} has {len(plain.bias)} classes, and the stock classifier of {model_type} has room for "
-            f"{most}. Instead, keep it with format=multitask; or, on BERT or ELECTRA, train with "
+            f"{most}. Instead, keep it with format=multitask; or, on BERT, ELECTRA or DeBERTa, train with "
             f"model.heads.{head.key}._target_=mtlrank.model.head.MLP."
         )
     config = stock_config(body, plain.depth, model_type, **_settings(plain, head, model_type))

@@ -6,16 +6,15 @@ from functools import partial
 from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from mtlrank.batch import MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.datamodule.loader import MTLLoader
-from mtlrank.evaluation.predictions import PackedScores, Predictions
+from mtlrank.evaluation.predictions import Predictions
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.own_parts import name_of, shaped
-from mtlrank.processes import world_size
+from mtlrank.processes import of_all_processes, world_size
 from mtlrank.progress import Progress
 from mtlrank.task import Task
 
@@ -129,11 +128,9 @@ def evaluation_precision(precision: str) -> Callable[[], AbstractContextManager[
 
 def gather(predictions: Mapping[str, Predictions]) -> None:
     """Give every process the predictions of all processes."""
-    if (number := world_size()) == 1:
+    if world_size() == 1:
         return
-    gathered: list[dict[str, PackedScores]] = [{}] * number
-    dist.all_gather_object(gathered, {name: p.pack() for name, p in predictions.items()})
-    for part in gathered:
+    for part in of_all_processes({name: p.pack() for name, p in predictions.items()}):
         for name, packed in part.items():
             predictions[name].unpack(packed)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mtlrank.errors import DivergedError
-from mtlrank.processes import everywhere, rank
+from mtlrank.processes import of_all_processes, rank
 from mtlrank.progress import write_line
 from mtlrank.words import listed
 
@@ -89,7 +89,8 @@ class FiniteSteps:
 
     def _report(self, learnt: Learnt) -> None:
         self.skipped += 1
-        wrong = everywhere([line for line in (self._bad_losses(*part) for part in learnt.losses) if line])
+        mine = [line for line in (self._bad_losses(*part) for part in learnt.losses) if line]
+        wrong = [line for lines in of_all_processes(mine) for line in lines]
         where = "; ".join(wrong) or f"the gradients of {', '.join(name for name, *_ in learnt.losses)}, not the losses"
         message = f"step {learnt.step} is not finite: {where}"
         if self.skipped > self.most:

@@ -92,7 +92,7 @@ class MultiTaskLoop(pl.LightningModule):
         shares = shares_of(losses, batch, world_size()) if self.loss.by_task else losses
         total = self._total(shares, batch)
         self._note(total, {name: loss.detach() for name, loss in losses.items()}, batch)
-        weight = 1.0 if self.loss.by_task else batch.weight
+        weight = self._weight(batch)
         # Times 1, or NaN if the loss is not finite: then its gradients are NaN, on every process after they are averaged.
         total = total * (weight + 0.0 * total.detach())
         return total + self._touch_idle(batch) if world_size() > 1 else total
@@ -237,10 +237,13 @@ class MultiTaskLoop(pl.LightningModule):
         self._learnt += [(name, loss, batch.tasks[name].sample_ids) for name, loss in losses.items()]
         self._drawn |= set(batch.step.totals)
         self.examples.update(batch.totals)
-        weight = 1.0 if self.loss.by_task else batch.weight
-        self.training_log.add_loss(total, weight / (batch.step.batches * world_size()))
+        self.training_log.add_loss(total, self._weight(batch) / (batch.step.batches * world_size()))
         for name, loss in losses.items() if batch.weight else ():
             self.training_log.add_task_loss(name, loss)
+
+    def _weight(self, batch: MTLBatch) -> float:
+        """The factor of a batch's loss in the mean over those of its step."""
+        return 1.0 if self.loss.by_task else batch.weight
 
     def _is_watched(self, batch_idx: int) -> bool:
         return bool(self.diagnose_every_n_steps) and batch_idx % self.diagnose_every_n_steps == 0

@@ -23,8 +23,10 @@ class TrainingLog:
         self.names = list(names)
         self.names_of_rates: list[str] = []  # a name for each group of weights
         self._rates: dict[str, Any] = {}  # of the last step, by name
-        self._sums: dict[str, Tensor] = {}  # by key: (sum, number) of the finite values since they were written
-        self._recent: Tensor | float = 0.0  # (sum, number) of the losses, of older ones exponentially less
+        self._sums: dict[
+            str, Tensor
+        ] = {}  # by key: (sum, number) of the finite values since they were written, in shares
+        self._recent: Tensor | float = 0.0  # (sum, number) of the losses, in shares, of older ones exponentially less
         self._loggers: Sequence[Logger] = []
         self._device = torch.device("cpu")
         self._written = 0  # the optimizer step of the last `write`
@@ -41,17 +43,17 @@ class TrainingLog:
 
     def add_loss(self, total: Tensor, share: float) -> None:
         """The combined loss of a batch, which has this share in that of its step."""
-        part = _finite(total) * share
-        self._sums["train/loss"] = part + self._sums.get("train/loss", 0.0)
+        part = share * _finite(total)
+        self._add("train/loss", part)
         self._recent = part + (1 - 1 / _RECENT) * self._recent
 
     def add_task_loss(self, name: str, losses: Tensor) -> None:
         """The losses of a task's samples."""
-        self._add(f"train/{name}/loss", losses)
+        self._add(f"train/{name}/loss", _finite(losses))
 
     def add_step(self, gradient_norm: Tensor, optimizer: Optimizer) -> None:
         """The gradient norm and the learning rates of an optimizer step."""
-        self._add("train/grad_norm", gradient_norm)
+        self._add("train/grad_norm", _finite(gradient_norm))
         groups = zip(self.names_of_rates, optimizer.param_groups, strict=True)
         self._rates = {name: group["lr"] for name, group in groups}
 
@@ -81,8 +83,8 @@ class TrainingLog:
         numbers |= {f"diagnostics/{name}/examples": float(examples[name]) for name in self.names}
         self._log(numbers, step)
 
-    def _add(self, key: str, values: Tensor) -> None:
-        self._sums[key] = _finite(values) + self._sums.get(key, 0.0)
+    def _add(self, key: str, part: Tensor) -> None:
+        self._sums[key] = part + self._sums.get(key, 0.0)
 
     def _log(self, values: dict[str, float], step: int) -> None:
         for logger in self._loggers:

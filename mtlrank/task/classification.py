@@ -47,7 +47,7 @@ class Classification(ItemTask):
 
     def parse_label(self, label: float | str) -> str:
         """The name of a class."""
-        is_name = isinstance(label, str | Real | np.bool_) and str(label).strip()
+        is_name = isinstance(label, str | Real | np.bool_) and bool(str(label).strip())
         if not is_name or (isinstance(label, float) and not math.isfinite(label)):
             raise DataError(f"label {label!r} is not a class name")
         if isinstance(label, float) and label.is_integer():

@@ -43,7 +43,7 @@ def test_what_another_process_has_found_is_told_once(monkeypatch, capsys):
     """Its losses are the reason, not the gradients that both have averaged."""
     for process in (0, 1):
         monkeypatch.setattr(finite_steps, "rank", lambda process=process: process)
-        monkeypatch.setattr(finite_steps, "everywhere", lambda found: [*found, "1 of 2 losses of 'c' (c 7)"])
+        monkeypatch.setattr(finite_steps, "of_all_processes", lambda found: [found, ["1 of 2 losses of 'c' (c 7)"]])
         weight = a_weight([float("nan"), 0.0])
         weight.grad = torch.full((2,), float("nan"))
         guard = FiniteSteps(1, lambda name, sample: f"{name} {sample}")

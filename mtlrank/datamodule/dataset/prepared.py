@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from copy import copy
+from functools import reduce
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +64,7 @@ class PreparedDataset(ABC):
         self.folder = Path()  # of the prepared form
         self.manifest: dict[str, Any] = {}
         self._splits: dict[str, PreparedSplit] = {}
-        self._seen: int | None = None  # a hash of the records that the last split of a shard was made of
+        self._seen: int | None = None  # a hash of the records of the split that was read last
 
     @abstractmethod
     def records(self, split: str) -> Iterable[Record]:
@@ -79,23 +81,19 @@ class PreparedDataset(ABC):
         whole = copy(self)
         whole.reading = Reading.silent()  # bad rows were reported the first time
         whole.shard = Shard()  # BM25 indexes all documents of the split
-        records, seen = [], 0
-        for record in whole.records(split):
-            if self.shard.holds(record.query_id):
-                seen = _hash(seen, record)
-            if (good := self._usable(record)) is not None:
-                records.append(good)
-        if self._seen not in (None, seen):
+        everything = list(whole.records(split))
+        of_shard = chain.from_iterable(sample for sample in samples_of(iter(everything)) if self._is_mine(sample[0]))
+        if self._seen not in (None, reduce(_hash, of_shard, 0)):
             raise DataError(
                 f"{name_of(self)}.records({split!r}) gives other records when it is called again, so labels and judgements "
                 "would differ: expected the same in the same order. Draw with a fixed seed, and make a new iterator in "
                 "each call."
             )
+        records = [good for record in everything if (good := self._usable(record)) is not None]
         mine = [
             record
             for record in records
-            if self.shard.holds(record.query_id)
-            and place_of(record, split) not in self.reading.bad_rows  # without tokens
+            if self._is_mine(record) and place_of(record, split) not in self.reading.bad_rows  # without tokens
         ]
         pairs = Counter((record.query_id, record.doc_id) for record in mine)
         if twice := next((pair for pair, times in pairs.items() if times > 1), None):
@@ -182,6 +180,10 @@ class PreparedDataset(ABC):
         description = {"key": key or self.name, "name": self.name, "licence": licence}
         merge_shards(target, shards, self.task, description, max_bad_rows)
 
+    def _is_mine(self, record: Record) -> bool:
+        """Whether the record belongs to the shard that is prepared."""
+        return self.shard.holds(record.query_id if record.query is not None else record.doc_id)
+
     def _begin(self, shard: Shard, reading: Reading) -> None:
         """Before a shard is read: what belongs to another one is forgotten."""
         self.shard, self.reading = shard, reading
@@ -202,9 +204,8 @@ class PreparedDataset(ABC):
                     f"{place_of(first, split)}: expected no note, as users of the head could not give it: "
                     f"{name_of(self)} has no bm25_text."
                 )
-            if self.shard.holds(first.query_id if first.query is not None else first.doc_id):
-                for record in sample:
-                    seen = _hash(seen, record)
+            if self._is_mine(first):
+                seen = reduce(_hash, sample, seen)
                 yield sample
         self._seen = seen
 
@@ -285,6 +286,7 @@ class PreparedDataset(ABC):
 
 
 def _hash(before: int, record: Record) -> int:
+    """A hash of a record and of those before it."""
     return hash((before, record.query_id, record.doc_id, record.query, record.text, str(record.label)))
 
 

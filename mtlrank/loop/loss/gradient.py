@@ -23,7 +23,7 @@ class ByGradient(Combiner):
     by_task = True
 
     def forward(self, losses: Mapping[str, Tensor], drawn: Collection[str]) -> Tensor:
-        """The mean of the tasks' means, for the log."""
+        """The part of a batch in the mean of the tasks' means, for the log."""
         return torch.stack([loss.mean() for loss in losses.values()]).sum() / len(drawn)
 
     @abstractmethod
@@ -160,8 +160,8 @@ def _build(name: str, settings: dict[str, Any], num_tasks: int) -> Any:
         settings.setdefault("norm_eps", 1e-12)
     if name == "MGDA":
         # With torchjd's 1e-3 and 100, it ends far from the shortest combination if lengths differ a hundredfold.
-        settings.setdefault("epsilon", 1e-12)
-        settings.setdefault("max_iters", 1000)
+        settings.setdefault("epsilon", 1e-9)
+        settings.setdefault("max_iters", 300)
     try:
         aggregator = getattr(aggregation, name)(**settings)
         aggregator(torch.eye(num_tasks))  # now, as some find only here that a package is missing

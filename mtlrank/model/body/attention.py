@@ -76,6 +76,16 @@ EVERYTHING = Reach()
 Bias = Callable[[Tensor, Tensor], Tensor]
 
 
+class Attending(NamedTuple):
+    """How the tokens of a packed batch attend to each other."""
+
+    packing: Packing
+    scale: float | None = None  # None: by the root of the head size
+    dropout: float = 0.0
+    reach: Reach = EVERYTHING
+    bias: Bias | None = None  # of tokens that attend to everything
+
+
 def packed_attention(
     module: torch.nn.Module,
     query: Tensor,
@@ -111,7 +121,7 @@ def packed_attention(
         mixed = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling, window_size=reach.window)
         assert isinstance(mixed, Tensor)
         return mixed.unsqueeze(0), None
-    return attend(query, key, value, scaling, dropout, packing, reach), None
+    return attend(query, key, value, Attending(packing, scaling, dropout, reach)), None
 
 
 @torch.compiler.assume_constant_result
@@ -123,63 +133,36 @@ def _has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> boo
 
 
 @torch.compiler.disable
-def attend(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float | None,
-    dropout: float,
-    packing: Packing,
-    reach: Reach = EVERYTHING,
-    bias: Bias | None = None,
-) -> Tensor:
+def attend(query: Tensor, key: Tensor, value: Tensor, how: Attending) -> Tensor:
     """Attention of packed states, (1, heads, tokens, head size), without a kernel for them: (1, tokens, heads, head size).
 
-    A bias may be of texts that read everything. Not compiled: it would be compiled again for each layout of sequences in a
-    batch.
+    Not compiled: it would be compiled again for each layout of sequences in a batch.
     """
-    way = in_a_grid if query.is_cuda else one_by_one
-    return way(query, key, value, scale, dropout, packing, reach, bias)
+    return (in_a_grid if query.is_cuda else one_by_one)(query, key, value, how)
 
 
-def one_by_one(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float | None,
-    dropout: float,
-    packing: Packing,
-    reach: Reach = EVERYTHING,
-    bias: Bias | None = None,
-) -> Tensor:
+def one_by_one(query: Tensor, key: Tensor, value: Tensor, how: Attending) -> Tensor:
     """`attend`, one sequence after another. On a CPU a call is cheap and padding is not: measured, nothing beats it."""
+    packing, scale, dropout, reach, bias = how
     parts = zip(*(states.split(packing.lengths, dim=2) for states in (query, key, value)), strict=True)
     mixed = []
     for q, k, v in parts:
         mask = None if reach.tokens is None else reach.mask(q.shape[2], q.device)
-        mask = mask if bias is None else bias(q, k)
         causal = reach.is_causal and mask is None
+        mask = bias(q, k) if bias else mask
         mixed.append(F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=causal, scale=scale))
     return torch.cat(mixed, dim=2).transpose(1, 2)
 
 
-def in_a_grid(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float | None,
-    dropout: float,
-    packing: Packing,
-    reach: Reach = EVERYTHING,
-    bias: Bias | None = None,
-) -> Tensor:
+def in_a_grid(query: Tensor, key: Tensor, value: Tensor, how: Attending) -> Tensor:
     """`attend`, all sequences at once, padded to the length of the longest."""
+    packing, scale, dropout, reach, bias = how
     num_sequences, longest = len(packing.cu_seqlens) - 1, packing.max_seqlen
     qkv = torch.stack([query[0], key[0], value[0]]).transpose(1, 2)  # (3, tokens, heads, head size)
     grid = qkv.new_zeros(3, num_sequences * longest, *qkv.shape[2:]).index_copy(1, packing.cells, qkv)
     q, k, v = grid.view(3, num_sequences, longest, *qkv.shape[2:]).transpose(2, 3).unbind()
     mask = packing.mask if reach == EVERYTHING else packing.mask & reach.mask(longest, query.device)
-    if bias is not None:  # the least number, not infinity: an empty sequence has no key
+    if bias:  # the least number, not infinity: an empty sequence has no key
         scores = bias(q, k)
         mask = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)

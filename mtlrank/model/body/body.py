@@ -14,7 +14,7 @@ from mtlrank.errors import ConfigError
 from mtlrank.model.body import lora as low_rank
 from mtlrank.model.body.attention import PACKED, Packing
 from mtlrank.model.body.compilation import compiled
-from mtlrank.model.body.family import FAMILIES, Family, check_config, family_of, is_causal
+from mtlrank.model.body.family import FAMILIES, Family, check_config, family_of, is_causal, unlike_its_family
 from mtlrank.model.body.initialise import mimetic
 from mtlrank.model.body.padded import check_padded, checkpoint_layers, encode_padded
 from mtlrank.model.body.part import Part, Reader
@@ -61,8 +61,9 @@ class MTLBody(nn.Module):
         if self.family is not None:
             check_config(config, backbone)
         else:
+            kind = f"{config.model_type} {unlike_its_family(config)}".rstrip()
             warn(
-                f"{backbone} ({config.model_type}) runs padded, at full depth and with its own attention dropout. "
+                f"{backbone} ({kind}) runs padded, at full depth and with its own attention dropout. "
                 f"These run packed: {', '.join(FAMILIES)}."
             )
         self.backbone = backbone
@@ -170,6 +171,7 @@ class MTLBody(nn.Module):
         if self.family is None or depth >= self.num_layers:
             return []
         modules = [*self.layers[depth:], self.family.final(self.encoder)]
+        modules += self.family.of_all_layers(self.encoder) if depth == 0 else []
         return [weight for module in modules for weight in module.parameters()]
 
     def by_layer(self) -> list[list[nn.Parameter]]:

@@ -4,67 +4,65 @@ A token attends to another by what both are and by how far they are apart: conte
 and position to content ("p2c").
 """
 
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
-from mtlrank.model.body.attention import Packing, attend
+from mtlrank.model.body.attention import Attending, Bias, Packing, attend
 
 
 class Distances(NamedTuple):
-    """What a batch's tokens see of how far apart they are. Distances of one bucket look the same."""
+    """How far apart the tokens of a batch's sequences may be. Distances of one bucket look the same."""
 
-    embeddings: Tensor  # (buckets, hidden), of those that occur
+    embeddings: Tensor  # (buckets, hidden), of the buckets that occur
     buckets: Tensor  # (2 * max_seqlen + 1,) int64, of the distances -max_seqlen, ..., max_seqlen
 
 
-def distances(encoder: Any, packing: Packing, device: torch.device) -> Distances:
-    """Those between the tokens of sequences of up to `max_seqlen` tokens."""
+def distances_in(encoder: Any, packing: Packing, device: torch.device) -> Distances:
+    """The distances in sequences of up to `max_seqlen` tokens, as an encoder sees them."""
     layers, longest = encoder.encoder, packing.max_seqlen
-    limit = layers.max_relative_positions
-    apart = torch.arange(-longest, longest + 1)  # on the CPU, which has to know the first and last bucket
-    if (span := layers.position_buckets) > 0:
-        apart = make_log_bucket_position(apart, span, limit).long()
+    limit, span = layers.max_relative_positions, layers.position_buckets
+    buckets = torch.arange(-longest, longest + 1)  # on the CPU, which has to know the first and the last one
+    if span > 0:
+        buckets = make_log_bucket_position(buckets, span, limit).long()
     else:
         span = limit
-    buckets = (apart + span).clamp(0, 2 * span - 1)
+    buckets = (buckets + span).clamp(0, 2 * span - 1)
     first, last = int(buckets[0]), int(buckets[-1])
     embeddings: Tensor = layers.get_rel_embedding()
     return Distances(embeddings[first : last + 1], (buckets - first).to(device, non_blocking=True))
 
 
-def disentangled(attention: Any, hidden: Tensor, packing: Packing, apart: Distances) -> Tensor:
+def disentangled(attention: Any, hidden: Tensor, packing: Packing, distances: Distances) -> Tensor:
     """What `DisentangledSelfAttention` gives, (1, tokens, hidden), within each sequence."""
-    ways = {"c2p", "p2c"}.intersection(attention.pos_att_type)
-    positions, shared = attention.pos_dropout(apart.embeddings), attention.share_att_key
+    positions, is_shared = attention.pos_dropout(distances.embeddings), attention.share_att_key
 
     def by_heads(states: Tensor) -> Tensor:
         """(..., heads, tokens, head size)."""
         split: Tensor = states.unflatten(-1, (attention.num_attention_heads, -1))
         return split.transpose(-2, -3)
 
-    query, key, value = (
-        by_heads(project(hidden)) for project in (attention.query_proj, attention.key_proj, attention.value_proj)
-    )
-    scale: float = (query.shape[-1] * (1 + len(ways))) ** -0.5
-    keys = queries = None
-    if "c2p" in ways:
-        project = attention.key_proj if shared else attention.pos_key_proj
-        keys = by_heads(project(positions)).index_select(1, apart.buckets.flip(0))
-    if "p2c" in ways:
-        project = attention.query_proj if shared else attention.pos_query_proj
-        queries = by_heads(project(positions)).index_select(1, apart.buckets)
+    terms: list[Bias] = []
+    if "c2p" in attention.pos_att_type:
+        to_keys = attention.key_proj if is_shared else attention.pos_key_proj
+        keys = by_heads(to_keys(positions)).index_select(1, distances.buckets.flip(0))
+        terms.append(lambda query, key: _by_distance(query, keys))
+    if "p2c" in attention.pos_att_type:
+        to_queries = attention.query_proj if is_shared else attention.pos_query_proj
+        queries = by_heads(to_queries(positions)).index_select(1, distances.buckets)
+        terms.append(lambda query, key: _by_distance(key, queries).transpose(-1, -2))
+    scale: float = (attention.attention_head_size * (1 + len(terms))) ** -0.5
 
     def bias(query: Tensor, key: Tensor) -> Tensor:
-        scores: Tensor = query.new_zeros(()) if keys is None else _by_distance(query, keys)
-        if queries is not None:
-            scores = scores + _by_distance(key, queries).transpose(-1, -2)
-        return scores * scale
+        return reduce(torch.add, (term(query, key) for term in terms)) * scale
 
-    dropout: float = attention.dropout.p if attention.training else 0.0
-    mixed: Tensor = attend(query, key, value, scale, dropout, packing, bias=bias if ways else None)
+    projections = attention.query_proj, attention.key_proj, attention.value_proj
+    query, key, value = (by_heads(project(hidden)) for project in projections)
+    dropout = attention.dropout.p if attention.training else 0.0
+    mixed: Tensor = attend(query, key, value, Attending(packing, scale, dropout, bias=bias))
     return mixed.flatten(2)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mtlrank.backbone import DECODERS
 from mtlrank.errors import ConfigError
 from mtlrank.model.body.attention import Packing
-from mtlrank.model.body.disentangled import disentangled, distances
+from mtlrank.model.body.disentangled import disentangled, distances_in
 
 _OF_A_BATCH = ("dynamic", "longrope")  # kinds of rotary positions that depend on all texts of a batch
 
@@ -26,6 +26,7 @@ class Family(NamedTuple):
     attention_dropout: str  # its name in the config
     dropout: tuple[str, ...]  # names in the config, for hidden states
     adapted: tuple[str, ...]  # the layers that LoRA adapts by default: queries and values (Hu et al. 2022, table 5)
+    of_all_layers: Callable[[Any], Sequence[nn.Module]] = lambda encoder: ()  # modules that each layer reads
     has_own_attention: bool = False  # computed in `run`, not where transformers lets it be replaced
     is_decoder: bool = False  # a token reads those before it only, unless the config says is_causal: false
 
@@ -54,7 +55,7 @@ def _distilbert_embed(encoder: Any, ids: Tensor, types: Tensor, packing: Packing
 
 def _deberta_arguments(encoder: Any, hidden: Tensor, packing: Packing) -> Callable[[int], dict[str, Any]]:
     """Its layers share what tokens see of their distances, at a cost that depends on the longest sequence."""
-    arguments = {"apart": distances(encoder, packing, hidden.device)}
+    arguments = {"distances": distances_in(encoder, packing, hidden.device)}
     return lambda layer: arguments
 
 
@@ -150,6 +151,16 @@ _BERT = Family(
     adapted=("query", "value"),
 )
 _ROBERTA = _BERT._replace(embed=_roberta_embed)
+_DEBERTA = _BERT._replace(
+    arguments=_deberta_arguments,
+    run=_deberta_run,
+    adapted=("query_proj", "value_proj"),
+    has_own_attention=True,
+    of_all_layers=lambda e: [
+        e.encoder.rel_embeddings,
+        *([e.encoder.LayerNorm] if hasattr(e.encoder, "LayerNorm") else []),
+    ],
+)
 _LLAMA = Family(
     embed=_llama_embed,
     layers=lambda e: e.layers,
@@ -167,12 +178,7 @@ FAMILIES = {
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
     "camembert": _ROBERTA,
-    "deberta-v2": _BERT._replace(  # v3 has this type too
-        arguments=_deberta_arguments,
-        run=_deberta_run,
-        adapted=("query_proj", "value_proj"),
-        has_own_attention=True,
-    ),
+    "deberta-v2": _DEBERTA,  # v3 has this type too
     "distilbert": Family(
         embed=_distilbert_embed,
         layers=lambda e: e.transformer.layer,
@@ -199,15 +205,23 @@ FAMILIES = {
 
 def family_of(config: Any) -> Family | None:
     """The family of a Hugging Face config; None if it has layers that are not known here."""
-    if config.model_type == "deberta-v2" and (not config.relative_attention or getattr(config, "conv_kernel_size", 0)):
-        return None  # the larger ones of v2 have a convolution, which is over the tokens of one sequence
-    return FAMILIES.get(config.model_type)
+    return None if unlike_its_family(config) else FAMILIES.get(config.model_type)
+
+
+def unlike_its_family(config: Any) -> str:
+    """What is unlike the rest of a known family; else empty."""
+    if config.model_type != "deberta-v2":
+        return ""
+    if getattr(config, "conv_kernel_size", 0):
+        return "with a convolution"
+    is_relative = config.relative_attention and {"c2p", "p2c"}.intersection(config.pos_att_type or ())
+    return "" if is_relative else "without attention to distances"
 
 
 def check_config(config: Any, name: str) -> None:
     """Refuse a config of a known family without what its layers are driven with."""
     family = family_of(config)
-    if getattr(config, "type_vocab_size", 1) < 1 and family is not FAMILIES["deberta-v2"]:
+    if getattr(config, "type_vocab_size", 1) < 1 and family is not _DEBERTA:
         raise ConfigError(f"The config of {name!r} has type_vocab_size {config.type_vocab_size}, expected at least 1.")
     kind = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
     if kind in _OF_A_BATCH:

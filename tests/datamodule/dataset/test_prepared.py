@@ -331,6 +331,20 @@ def test_records_of_a_ranking_that_differ_from_call_to_call_are_refused(tmp_path
     assert not (tmp_path / "1").exists()
 
 
+@pytest.mark.parametrize("shard", [Shard(1, 2), Shard(2, 2)], ids=str)
+def test_a_bad_row_of_a_ranking_is_set_aside_in_shards_too(tmp_path, shard):
+    """It has no query, so its document says which shard it belongs to."""
+
+    class Mine(PreparedDataset):
+        def records(self, split):
+            yield from (Record(f"q{i}", f"d{i}", f"query {i}", "the silent harbour", i % 3) for i in range(4))
+            yield from (Record(f"q{i}", f"d{i}", None, "the silent harbour", 1) for i in range(4, 12))
+
+    dataset = Mine("mine", Relevance(["nDCG@10"], 1), Preprocessor(TINY))
+    dataset.prepare_shard(tmp_path / "made", shard, Reading("quarantine"))
+    assert "qrels.txt" in {path.name for path in (tmp_path / "made" / "test").iterdir()}
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_card_counts_what_there_is_to_rank_for_each_query(datasets, split):
     dataset = datasets["trec2019"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtlrank.model.body.attention import Packing, Reach, in_a_grid, one_by_one, packed_attention
+from mtlrank.model.body.attention import Attending, Packing, Reach, in_a_grid, one_by_one, packed_attention
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -12,9 +12,9 @@ def test_sequences_in_a_grid_attend_as_they_do_one_by_one(dropout, reach):
     """What a GPU does in full precision, or with dropout, is what a CPU does."""
     packing = Packing(torch.tensor([0, 7, 10, 22, 27], dtype=torch.int32), 27, 12)
     q, k, v = (torch.randn(1, 2, 27, 8) for _ in range(3))
-    found = [way(q, k, v, None, 0.0, packing, reach) for way in (one_by_one, in_a_grid)]
+    found = [way(q, k, v, Attending(packing, reach=reach)) for way in (one_by_one, in_a_grid)]
     torch.testing.assert_close(*found)
-    dropped = in_a_grid(q, k, v, None, dropout, packing, reach)
+    dropped = in_a_grid(q, k, v, Attending(packing, dropout=dropout, reach=reach))
     assert torch.equal(dropped, found[1]) == (dropout == 0.0)
 
 

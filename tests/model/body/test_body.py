@@ -8,7 +8,6 @@ import torch
 from transformers import (
     AutoModel,
     BertConfig,
-    DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
     ModernBertConfig,
@@ -23,31 +22,22 @@ from mtlrank.model.body.attention import Packing
 from mtlrank.model.body.family import hidden_of
 from tests import decoders
 from tests.batches import batch
+from tests.deberta import deberta
 
 SIZE = {"vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
-DISENTANGLED = {  # as in DeBERTa-v3
-    "relative_attention": True,
-    "position_biased_input": False,
-    "pos_att_type": "p2c|c2p",
-    "position_buckets": 4,
-    "max_position_embeddings": 40,
-    "share_att_key": True,
-    "norm_rel_ebd": "layer_norm",
-    "layer_norm_eps": 1e-7,
-    "pad_token_id": 0,
-}
 CONFIGS = {
     "bert": BertConfig(**SIZE),
     "roberta": RobertaConfig(**SIZE, max_position_embeddings=40, pad_token_id=1),
     "electra": ElectraConfig(**SIZE, embedding_size=16),
     "xlm-roberta": XLMRobertaConfig(**SIZE, max_position_embeddings=40, pad_token_id=1),
-    "deberta-v2": DebertaV2Config(**SIZE, **DISENTANGLED),
+    "deberta-v2": deberta(**SIZE),
     "distilbert": DistilBertConfig(vocab_size=50, dim=32, n_layers=3, n_heads=4, hidden_dim=64),
     "modernbert": ModernBertConfig(**SIZE, local_attention=8, global_attn_every_n_layers=2, pad_token_id=0),
     **{kind: decoders.config(kind, vocab_size=50) for kind in decoders.KINDS},
     "mpnet": MPNetConfig(**SIZE, max_position_embeddings=40, pad_token_id=1),
 }
 PADDED = ("mpnet",)
+TAKES_PADDED = ("deberta-v2",)  # whose own layers take padded batches only
 LENGTHS = [7, 3, 12, 5]
 
 
@@ -219,9 +209,7 @@ def test_dropout_of_an_unknown_family_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("is_half", [False, True])
-@pytest.mark.parametrize(
-    "kind", [kind for kind in CONFIGS if kind not in (*PADDED, "deberta-v2")]
-)  # whose own is padded
+@pytest.mark.parametrize("kind", [kind for kind in CONFIGS if kind not in (*PADDED, *TAKES_PADDED)])
 def test_a_layer_learns_as_its_own_forward_does(tmp_path, kind, is_half):
     """With dropout, and in the same order: outputs and gradients are the same to the bit, but for what is added in bf16."""
     AutoModel.from_config(copy.deepcopy(CONFIGS[kind])).save_pretrained(tmp_path)
