@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mtlrank.batch import MTLBatch, TaskBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
+from mtlrank.loop.loss import ByGradient
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.own_parts import name_of, shaped
 
@@ -78,6 +79,23 @@ def task_gradients(model: MultiTaskModel, datasets: Mapping[str, PreparedDataset
         by_task.body[name] = list(gradients[: len(body)])
         by_task.heads[name] = list(gradients[len(body) :])
     return by_task
+
+
+def combined(
+    loss: ByGradient, model: MultiTaskModel, gradients: TaskGradients, names: Sequence[str]
+) -> list[tuple[nn.Parameter, Tensor]]:
+    """Each weight with its gradient, from those of a step's tasks, in the order of `names`. Heads may share weights."""
+    body, names = trained(model.body), [name for name in names if name in gradients.losses]
+    means = torch.stack([gradients.losses[name] for name in names])
+    with torch.autocast(means.device.type, enabled=False):  # gradients are combined in their own precision
+        whole = loss.combine(gradients.rows(body, names), means, names)
+    parts = whole.split([weight.numel() for weight in body])
+    reached = zip(body, parts, gradients.reached(), strict=True)
+    found = [(weight, part.view_as(weight)) for weight, part, is_reached in reached if is_reached]
+    for name in names:
+        heads = zip(trained(model.heads[name]), gradients.heads[name], strict=True)
+        found += [(weight, torch.zeros_like(weight) if g is None else g / len(names)) for weight, g in heads]
+    return found
 
 
 def losses_of(

@@ -14,7 +14,7 @@ from mtlrank.batch import MTLBatch
 from mtlrank.datamodule.dataset import PreparedDataset
 from mtlrank.errors import ConfigError
 from mtlrank.loop.finite_steps import FiniteSteps, Learnt, gradient_norm
-from mtlrank.loop.gradients import TaskGradients, losses_of, task_gradients, trained
+from mtlrank.loop.gradients import TaskGradients, combined, losses_of, task_gradients, trained
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.loop.parameter_groups import parameter_groups
 from mtlrank.loop.training_log import TrainingLog
@@ -108,22 +108,8 @@ class MultiTaskLoop(pl.LightningModule):
         self._by_task = gradients.of_step(shares, self._by_task if batch.step.place else None)
         self._gradients = []
         if batch.step.place == batch.step.batches - 1:
-            self._gradients, self._by_task = self._combined(loss, self._by_task), None
+            self._gradients, self._by_task = combined(loss, self.model, self._by_task, list(self.datasets)), None
         return total
-
-    def _combined(self, loss: ByGradient, gradients: TaskGradients) -> list[tuple[torch.nn.Parameter, Tensor]]:
-        """The gradient of each weight, from those of a step's tasks."""
-        body, names = trained(self.model.body), [name for name in self.datasets if name in gradients.losses]
-        means = torch.stack([gradients.losses[name] for name in names])
-        with torch.autocast(means.device.type, enabled=False):  # gradients are combined in their own precision
-            combined = loss.combine(gradients.rows(body, names), means, names)
-        parts = combined.split([weight.numel() for weight in body])
-        reached = zip(body, parts, gradients.reached(), strict=True)
-        found = [(weight, part.view_as(weight)) for weight, part, is_reached in reached if is_reached]
-        for name in names:
-            heads = zip(trained(self.model.heads[name]), gradients.heads[name], strict=True)
-            found += [(weight, torch.zeros_like(weight) if g is None else g / len(names)) for weight, g in heads]
-        return found
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Gradients of the loss, or those that were computed task by task."""
