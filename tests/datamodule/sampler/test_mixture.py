@@ -68,6 +68,17 @@ def test_annealing_by_a_table_and_in_the_course_of_epochs():
     assert drawn[:50].count(0) < drawn[50:].count(0)
 
 
+def test_a_table_of_epochs_is_the_course_of_the_paper():
+    """As docs/methods.md says: alpha = 1 - .8 (e - 1) / (E - 1) of 10,000 and 100 samples in epochs 1, 2 and 3 of 3."""
+    table = [[0, 1.0], [0.34, 0.6], [0.67, 0.2]]
+    sizes = named([10_000, 100])
+    sampler = Annealed(sizes, 100, epochs=3, course="table", table=table, epoch_samples=10_000)
+    for epoch, alpha in enumerate((1.0, 0.6, 0.2)):
+        sampler.set_position(epoch)
+        small = sum(dataset for dataset, _ in pairs(sampler))
+        assert small == pytest.approx(10_000 * 100**alpha / (100**alpha + 10_000**alpha), abs=5)
+
+
 @pytest.mark.parametrize("cls", [partial(Temperature, temperature=1.0), partial(Annealed, epochs=40, end=1.0)])
 def test_a_small_dataset_gets_its_share_in_the_course_of_epochs(cls):
     """By batches of one task: of the 50 batches of an epoch, 0.28 are the small one's."""
