@@ -38,16 +38,26 @@ def instance_of(what: str, value: Any, base: type[T], sets: str = "") -> T:
 
 def check_registered(what: str, module: nn.Module) -> None:
     """Refuse weights in a list or a dict, where torch does not find them: they would be neither learnt nor saved."""
-    found = {id(each) for each in (*module.modules(), *module.parameters())}
+    found = {id(weight) for weight in module.parameters()}
     for part in module.modules():
         for name, value in vars(part).items():
-            held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple | set) else ()
-            if any(isinstance(each, nn.Module | nn.Parameter) and id(each) not in found for each in held):
+            if any(id(weight) not in found for weight in _weights_in(value)):
                 raise ConfigError(
                     f"{what}: {name_of(part)} keeps modules or weights in a {type(value).__name__}, {name!r}, where torch "
                     "does not find them, so they would not learn: expected torch.nn.ModuleList, ModuleDict, ParameterList "
                     "or the like."
                 )
+
+
+def _weights_in(value: object) -> Iterator[nn.Parameter]:
+    """The weights of modules, and others, that could learn, in lists and dicts of any depth."""
+    if isinstance(value, nn.Parameter):
+        yield from [value] if value.requires_grad else []
+    elif isinstance(value, nn.Module):
+        yield from (weight for weight in value.parameters() if weight.requires_grad)
+    elif isinstance(value, dict | list | tuple | set):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _weights_in(each)
 
 
 def check_class(what: str, kind: type, base: type) -> None:

@@ -18,7 +18,7 @@ from mtlrank.model.body import MTLBody
 from mtlrank.model.head import Linear
 from mtlrank.model.head.pooler import Average
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.own_parts import instance_of, records_of
+from mtlrank.own_parts import check_registered, instance_of, records_of
 from mtlrank.task import Classification, RankNet, Regression, Task
 from tests.batches import batch
 
@@ -210,16 +210,16 @@ def test_parts_of_a_head_are_what_they_should_be(parts, told):
 
 class Listed(Linear):
     def project(self, in_dim, out_dim):
-        self.hidden = [nn.Linear(in_dim, in_dim)]
+        self.hidden = [[nn.Linear(in_dim, in_dim)]]
         return super().project(in_dim, out_dim)
 
 
 class Found(Linear):
-    """What torch finds may lie in a list too: that of a GRU, and a second one of the head's own."""
+    """What torch finds may lie in a list too, as those of a GRU do, and what does not learn."""
 
     def project(self, in_dim, out_dim):
         self.gru = nn.GRU(in_dim, in_dim)
-        self.both = [self.gru, nn.Identity]
+        self.both = [self.gru, nn.ReLU(), nn.Linear(2, 2).requires_grad_(False)]
         return super().project(in_dim, out_dim)
 
 
@@ -229,17 +229,15 @@ class Weighed(ExampleMean):
         self.weights = {name: nn.Parameter(torch.ones(())) for name in tasks}
 
 
-@pytest.mark.parametrize(
-    ("parts", "told"),
-    [
-        ({"head": Listed}, rf"The head 'x': {HERE}\.Listed keeps modules or weights in a list, 'hidden', .*ModuleList"),
-        ({"loss": Weighed}, rf"loop\.loss: {HERE}\.Weighed keeps modules or weights in a dict, 'weights'"),
-    ],
-)
-def test_weights_that_torch_does_not_find_are_refused(parts, told):
+def test_weights_that_torch_does_not_find_are_refused():
     a_loop(RankNet(["AP"]), head=Found)
+    told = rf"The head 'x': {HERE}\.Listed keeps modules or weights in a list, 'hidden', .*ModuleList"
     with pytest.raises(ConfigError, match=told):
-        a_loop(RankNet(["AP"]), **parts)
+        a_loop(RankNet(["AP"]), head=Listed)
+    loop, _ = a_loop(RankNet(["AP"]), loss=Weighed)
+    told = rf"loop\.loss: {HERE}\.Weighed keeps modules or weights in a dict, 'weights'"
+    with pytest.raises(ConfigError, match=told):
+        check_registered("loop.loss", loop.loss)
 
 
 class Learns(ExampleMean):

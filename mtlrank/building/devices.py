@@ -28,12 +28,12 @@ def check_started(trainer: Mapping[str, Any]) -> None:
     """Refuse another number of processes than torchrun has started: each would train by itself, in the same folder."""
     if not dist.is_torchelastic_launched():
         return
-    started, planned = int(os.environ["WORLD_SIZE"]), num_processes(trainer)
-    if started != planned:
-        here, nodes = (os.environ.get(f"{of}_WORLD_SIZE", "1") for of in ("LOCAL", "GROUP"))
+    here, nodes = (int(os.environ[f"{of}_WORLD_SIZE"]) for of in ("LOCAL", "GROUP"))
+    found = {name: trainer[name] for name in ("devices", "num_nodes")}
+    if (here * nodes, nodes) != (num_processes(trainer), int(found["num_nodes"])):
         raise ConfigError(
-            f"torchrun has started {started} processes, but trainer.devices times trainer.num_nodes is {planned}: expected "
-            f"trainer.devices={here} trainer.num_nodes={nodes}."
+            f"torchrun has started {here} processes on each of {nodes} nodes: expected trainer.devices={here} "
+            f"trainer.num_nodes={nodes}, found {' '.join(f'trainer.{name}={value}' for name, value in found.items())}."
         )
 
 

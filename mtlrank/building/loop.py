@@ -17,7 +17,7 @@ from mtlrank.loop.gradients import trained
 from mtlrank.loop.loss import ByGradient, Combiner, Learner
 from mtlrank.loop.multitask import MultiTaskLoop
 from mtlrank.model.multitask import MultiTaskModel
-from mtlrank.own_parts import check_class, instance_of
+from mtlrank.own_parts import check_class, check_registered, instance_of
 
 _PARTS: tuple[tuple[str, type, tuple[str, ...]], ...] = (  # of a loop, and what it calls each with, the first by place
     ("loss", Combiner, ("tasks",)),
@@ -35,7 +35,7 @@ def build_loop(
     with _naming_loss():
         built = build_object(node, model=model, datasets=by_name, total_steps=total_steps)
     loop = instance_of("loop", built, MultiTaskLoop)
-    instance_of("loop.loss", loop.loss, Combiner)
+    check_registered("loop.loss", instance_of("loop.loss", loop.loss, Combiner))
     if isinstance(loop.loss, ByGradient):
         _check_by_gradient(config)
         if not trained(model.body):

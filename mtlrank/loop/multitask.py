@@ -20,7 +20,7 @@ from mtlrank.loop.parameter_groups import parameter_groups
 from mtlrank.loop.training_log import TrainingLog
 from mtlrank.model.multitask import MultiTaskModel
 from mtlrank.model.start import Labels, facts_of
-from mtlrank.own_parts import check_registered, instance_of, name_of, shaped
+from mtlrank.own_parts import instance_of, name_of, shaped
 from mtlrank.processes import world_size
 
 
@@ -55,7 +55,6 @@ class MultiTaskLoop(pl.LightningModule):
         self.datasets = dict(datasets)
         tasks = {name: dataset.task for name, dataset in self.datasets.items()}
         self.loss = loss({name: Learner(task.num_outcomes, task.is_squared_error) for name, task in tasks.items()})
-        check_registered("loop.loss", self.loss)
         self.optimizer = optimizer
         self.schedule = schedule
         self.total_steps = total_steps

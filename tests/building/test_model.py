@@ -170,10 +170,17 @@ def test_the_first_token_of_a_decoder_is_not_read(tmp_path):
     assert build_body(composed("tasks=[msm_bm25]", *body, "model.body.bidirectional=true"))
 
 
-def test_a_combiner_that_a_function_makes_is_one(config, datasets):
-    config = composed("tasks=[msm_bm25]", "loop.loss._target_=builtins.dict")
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        ("builtins.dict", "loop.loss is a dict, expected a mtlrank.loop.loss.combiner.Combiner"),
+        ("tests.test_own_parts.Weighed", r"loop.loss: .*\.Weighed keeps modules or weights in a dict, 'weights'"),
+    ],
+)
+def test_what_is_made_as_a_combiner_is_one(config, datasets, target, told):
+    config = composed("tasks=[msm_bm25]", f"loop.loss._target_={target}")
     one = {"msm_bm25": datasets["msm_bm25"]}
-    with pytest.raises(ConfigError, match="loop.loss is a dict, expected a mtlrank.loop.loss.combiner.Combiner"):
+    with pytest.raises(ConfigError, match=told):
         build_loop(config, build_model(config, build_body(config), one), one, total_steps=1)
 
 

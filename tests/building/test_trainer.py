@@ -62,10 +62,10 @@ def test_another_number_of_processes_than_torchrun_has_started_is_refused(config
     for name, value in started.items():
         monkeypatch.setenv(name, value)
     on_cpu = {**config["trainer"], "accelerator": "cpu"}
-    with pytest.raises(
-        ConfigError, match=r"torchrun has .* 4 processes, .* is 1: .*trainer.devices=2 trainer.num_nodes=2"
-    ):
-        check_trainer({**config, "trainer": on_cpu})
+    for devices, nodes in ((1, 1), (4, 1), (1, 4)):
+        told = f"2 processes on each of 2 nodes: .* found trainer.devices={devices} trainer.num_nodes={nodes}."
+        with pytest.raises(ConfigError, match=f"torchrun has started {told}"):
+            check_trainer({**config, "trainer": {**on_cpu, "devices": devices, "num_nodes": nodes}})
     check_trainer({**config, "trainer": {**on_cpu, "devices": 2, "num_nodes": 2}})
 
 

@@ -25,13 +25,13 @@ def distances_in(encoder: Any, packing: Packing, device: torch.device) -> Distan
     """The distances in sequences of up to `max_seqlen` tokens, as an encoder sees them."""
     layers, longest = encoder.encoder, packing.max_seqlen
     limit, span = layers.max_relative_positions, layers.position_buckets
-    buckets = torch.arange(-longest, longest + 1)  # on the CPU, which has to know the first and the last one
+    buckets = torch.arange(-longest, longest + 1)  # on the CPU, which has to know the lowest and the highest
     if span > 0:
         buckets = make_log_bucket_position(buckets, span, limit).long()
     else:
         span = limit
     buckets = (buckets + span).clamp(0, 2 * span - 1)
-    first, last = int(buckets[0]), int(buckets[-1])
+    first, last = int(buckets.min()), int(buckets.max())
     embeddings: Tensor = layers.get_rel_embedding()
     return Distances(embeddings[first : last + 1], (buckets - first).to(device, non_blocking=True))
 

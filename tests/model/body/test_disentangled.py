@@ -40,8 +40,16 @@ def by_hugging_face(encoder, data):
 
 @pytest.mark.parametrize("ways", ["p2c|c2p", "c2p", "p2c"])
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("buckets", [4, 256, -1])
-@pytest.mark.parametrize("more", [{}, {"norm_rel_ebd": "none", "position_biased_input": True, "type_vocab_size": 2}])
+@pytest.mark.parametrize("buckets", [4, 40, 256, -1])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"norm_rel_ebd": "none", "position_biased_input": True, "type_vocab_size": 2},
+        {"max_relative_positions": 18},  # shorter than texts, and fewer than half of 40 buckets
+    ],
+    ids=str,
+)
 def test_states_and_gradients_equal_hugging_faces(tmp_path, ways, shared, buckets, more):
     save(tmp_path, pos_att_type=ways, share_att_key=shared, position_buckets=buckets, **more)
     model, data = MTLBody(str(tmp_path)).eval(), batch(LENGTHS)
