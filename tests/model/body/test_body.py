@@ -165,7 +165,7 @@ def test_every_weight_of_the_body_learns(tmp_path):
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
-@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+@pytest.mark.parametrize("kind", ["bert", "deberta-v2", "modernbert"])
 def test_activation_checkpointing_changes_no_gradient(tmp_path, kind):
     AutoModel.from_config(copy.deepcopy(CONFIGS[kind])).save_pretrained(tmp_path)
     data, gradients = batch(LENGTHS), []
