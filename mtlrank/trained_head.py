@@ -35,7 +35,7 @@ class TrainedHead(NamedTuple):
     key: str  # of its dataset, in the config
     dataset: PreparedDataset  # not opened: its task and its preprocessor
     model: MultiTaskModel
-    reading: LoadedPreprocessor  # of texts: the dataset's preprocessor, with the saved tokenizer
+    loaded_preprocessor: LoadedPreprocessor  # the dataset's, with the saved tokenizer
     state: str  # of the folder, as `state_of` gives it
 
     @property
@@ -64,8 +64,8 @@ class TrainedHead(NamedTuple):
     def preprocessor(self, max_passages: int | None = None) -> LoadedPreprocessor:
         """The saved tokenizer with the lengths that the head was trained with; only `max_passages` may differ."""
         if max_passages is None:
-            return self.reading
-        changed = self.reading.with_passages(max_passages)
+            return self.loaded_preprocessor
+        changed = self.loaded_preprocessor.with_passages(max_passages)
         if max_passages > 1:
             check_one_score(self.name, self.task)
         return changed
@@ -113,8 +113,8 @@ def load_head(folder: Path, head: str | None, *, trust: bool = False, kinds: Kin
         model = build_saved_model(config, labels).eval()
         load_weights(folder, model)
         dataset.preprocessor.tokenizer_name = str(folder / BACKBONE)  # and not the name that training had
-        reading = dataset.preprocessor.load()
-    return TrainedHead(folder, config, key, dataset, model, reading, state)
+        preprocessor = dataset.preprocessor.load()
+    return TrainedHead(folder, config, key, dataset, model, preprocessor, state)
 
 
 def check_predicts(head: TrainedHead) -> None:

@@ -82,7 +82,7 @@ def test_a_preprocessor_of_ones_own_reads_new_texts_too(tmp_path, monkeypatch):
     own = "datamodule.dataset.datasets.trec2019.preprocessor._target_=my_own_preprocessor.Backwards"
     model = save_labelled(tmp_path / "model", composed("tasks=[trec2019]", own), {"trec2019": {}}, 1.0)
     head = load_head(model, None, trust=True)
-    plain = LoadedPreprocessor(head.reading.tokenizer, head.reading.lengths, None)
+    plain = LoadedPreprocessor(head.preprocessor().tokenizer, head.preprocessor().lengths, None)
     for preprocessor in (head.preprocessor(), head.preprocessor(max_passages=3)):
         (found,), (expected,) = preprocessor.ids(["a red car"]), plain.ids(["car red a"])
         assert found.tolist() == expected.tolist() != plain.ids(["a red car"])[0].tolist()

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtlrank.backbone import max_length
 from mtlrank.errors import ConfigError
 from mtlrank.exporting.check import Score
 from mtlrank.exporting.plain import PlainHead, label_settings, plain_head, stock_encoder
@@ -53,8 +54,7 @@ def write_onnx(folder: Path, head: TrainedHead) -> Score:
     encoder.set_attn_implementation("eager")  # the others choose their kernel by looking at the mask
     texts = (["one", "two words"], ["a passage", "of some length"])[: 1 if head.form.is_single else 2]
     example = tokenizer(*texts, padding=True, return_tensors="pt")
-    # DeBERTa has a table of position numbers, which it does not use; without a limit it is traced wrongly.
-    most = encoder.config.max_position_embeddings if encoder.config.model_type == "deberta-v2" else None
+    most = max_length(encoder) or encoder.config.max_position_embeddings  # without a limit, DeBERTa is traced wrongly
     axes = {0: torch.export.Dim("texts"), 1: torch.export.Dim("tokens", max=most)}
     logging.getLogger("torch.onnx._internal.exporter._registration").addFilter(is_no_torchvision)
     with warnings.catch_warnings():

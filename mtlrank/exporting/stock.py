@@ -99,7 +99,7 @@ def stock_type(head: TrainedHead) -> str:
         raise ConfigError(
             f"Head {head.name!r} has a bias, and the stock classifier of {family} is a matrix without one. {instead}."
         )
-    if is_mlp and family not in ("bert", "electra", "deberta-v2"):
+    if is_mlp and family != "bert" and nn.GELU not in CLASSIFIERS[family]:
         raise ConfigError(f"Head {head.name!r} is an MLP, and the stock classifier of {family} has no GELU. {instead}.")
     return "electra" if is_mlp and family == "bert" else str(family)
 

@@ -23,10 +23,9 @@ class TrainingLog:
         self.names = list(names)
         self.names_of_rates: list[str] = []  # a name for each group of weights
         self._rates: dict[str, Any] = {}  # of the last step, by name
-        self._sums: dict[
-            str, Tensor
-        ] = {}  # by key: (sum, number) of the finite values since they were written, in shares
-        self._recent: Tensor | float = 0.0  # (sum, number) of the losses, in shares, of older ones exponentially less
+        # By key: the sum and the number of finite values since they were written; losses count by their shares.
+        self._sums: dict[str, Tensor] = {}
+        self._recent: Tensor | float = 0.0  # the same of the losses, of older ones exponentially less
         self._loggers: Sequence[Logger] = []
         self._device = torch.device("cpu")
         self._written = 0  # the optimizer step of the last `write`

@@ -82,13 +82,7 @@ class PreparedDataset(ABC):
         whole.reading = Reading.silent()  # bad rows were reported the first time
         whole.shard = Shard()  # BM25 indexes all documents of the split
         everything = list(whole.records(split))
-        of_shard = chain.from_iterable(sample for sample in samples_of(iter(everything)) if self._is_mine(sample[0]))
-        if self._seen not in (None, reduce(_hash, of_shard, 0)):
-            raise DataError(
-                f"{name_of(self)}.records({split!r}) gives other records when it is called again, so labels and judgements "
-                "would differ: expected the same in the same order. Draw with a fixed seed, and make a new iterator in "
-                "each call."
-            )
+        self._check_same(split, everything)
         records = [good for record in everything if (good := self._usable(record)) is not None]
         mine = [
             record
@@ -105,6 +99,16 @@ class PreparedDataset(ABC):
             qrels = [qrel_line(record.query_id, record.doc_id, int(record.label)) for record in mine]
             write_text(folder / "qrels.txt", "".join(qrels))
             write_run(folder / "candidates.run", first_stage(records, mine), tag="bm25")
+
+    def _check_same(self, split: str, records: list[Record]) -> None:
+        """Refuse records that are not those which the shard was made of: labels and judgements would differ."""
+        mine = chain.from_iterable(sample for sample in samples_of(iter(records)) if self._is_mine(sample[0]))
+        if self._seen not in (None, reduce(_hash, mine, 0)):
+            raise DataError(
+                f"{name_of(self)}.records({split!r}) gives other records when it is called again, so labels and judgements "
+                "would differ: expected the same in the same order. Draw with a fixed seed, and make a new iterator in "
+                "each call."
+            )
 
     def _usable(self, record: Record) -> Record | None:
         """The record as it is prepared, unless it is a bad row."""
