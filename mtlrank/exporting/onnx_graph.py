@@ -1,4 +1,4 @@
-"""A head as an ONNX graph that takes any number of texts or pairs of any length, beside the tokenizer that feeds it."""
+"""A head as an ONNX graph of any number of texts or pairs, as long as the body has positions, and the tokenizer for it."""
 
 import logging
 import warnings
